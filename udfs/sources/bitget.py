@@ -25,22 +25,26 @@ from __future__ import annotations
 import re
 
 from deltabook.schemas.errors import InputError
-from deltabook.schemas.names import INT64_MAX, NOT_GIVEN
+from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import scale_levels, scale_trade
 from deltabook.udfs.numbers.record import Record
 from deltabook.udfs.sources.common.envelopes import Line
-from deltabook.udfs.sources.common.json_decoding import JsonObject, decode_message
 from deltabook.udfs.sources.common.limits import Limits
+from deltabook.udfs.sources.common.message_fields import (
+    count_digits,
+    excerpt,
+    read_choice,
+    read_id,
+    read_integer,
+    read_level_list,
+    read_signed_checksum,
+    read_text,
+)
 from deltabook.udfs.sources.common.message_files import (
+    KEEP_ALIVE,
     NO_BOOK,
     MessageParser,
     MessageSource,
-    count_digits,
-    excerpt,
-    hash_id,
-    read_integer,
-    read_level_list,
-    read_text,
 )
 from deltabook.udfs.sources.common.symbols import canonical_symbol
 
@@ -63,11 +67,9 @@ class _BitgetParser(MessageParser):
         """{(exchange, symbol): decimals with which Bitget prints prices and sizes of the instrument}."""
 
     def message(self, line: Line) -> None:
-        if line.payload.strip() in (b"ping", b"pong"):
+        if line.payload.strip() in KEEP_ALIVE:
             return self.skip("ping or pong")
-        message = decode_message(line.payload, self.limits.most_levels)
-        if not isinstance(message, dict):
-            raise ValueError(f"expected an object, found {excerpt(message)}")
+        message = self.decode_object(line.payload)
         argument, data = message.get("arg"), message.get("data")
         if not isinstance(argument, dict) or "event" in message or data is None:
             return self.skip("answer")
@@ -111,7 +113,7 @@ class _BitgetParser(MessageParser):
             "is_snapshot": _IS_SNAPSHOT[action],
             "timestamp": time,
             "sequence": time,
-            "checksum": _read_checksum(entry),
+            "checksum": read_signed_checksum(entry, "checksum"),
             "price_digits": count_digits([price for price, _ in bids + asks]),
             "size_digits": count_digits([size for _, size in bids + asks]),
         }
@@ -123,16 +125,13 @@ class _BitgetParser(MessageParser):
             entry = dict(zip(("ts", "price", "size", "side"), entry, strict=True))
         if not isinstance(entry, dict):
             raise ValueError(f"expected a trade, found {excerpt(entry)}")
-        side = entry.get("side")
-        if side not in _SIDES:
-            raise ValueError(f"field side: expected buy or sell, found {excerpt(side)}")
         time = self.unit.time_to_nanoseconds(read_integer(entry, "ts"))
         record: Record = {
             "record": "trade",
             "timestamp": time,
             "sequence": time,
-            "trade_id": _read_trade_id(entry),
-            "side": str(side),
+            "trade_id": read_id(entry, "tradeId") if "tradeId" in entry else NOT_GIVEN,
+            "side": read_choice(entry, "side", _SIDES),
         }
         return record | scale_trade(entry.get("price"), entry.get("size"))
 
@@ -194,22 +193,3 @@ def instrument(venue_symbol: str, instrument_type: str) -> tuple[str, str]:
     if name.endswith("PERP") and name != "PERP":  # margined in USDC
         name = name.removesuffix("PERP") + "USDC"
     return "BITGET_FUTURES", canonical_symbol(name, perpetual=_DATED.fullmatch(name) is None)
-
-
-def _read_checksum(entry: JsonObject) -> int:
-    """Return the checksum as an unsigned number; -1 if it is 0 or absent. Bitget prints a signed number."""
-    value = entry.get("checksum")
-    if value is None or value == 0:
-        return NOT_GIVEN
-    if isinstance(value, bool) or not isinstance(value, int) or not -(2**31) <= value < 2**32:
-        raise ValueError(f"field checksum: expected a CRC-32, found {excerpt(value)}")
-    return value & 0xFFFFFFFF
-
-
-def _read_trade_id(entry: JsonObject) -> int:
-    """Return the id of a trade, or the hash of an id that is not a number; -1 if it has none, as in v1."""
-    if "tradeId" not in entry:
-        return NOT_GIVEN
-    printed = read_text(entry, "tradeId")
-    is_number = printed.isdecimal() and len(printed) < 20 and int(printed) <= INT64_MAX
-    return int(printed) if is_number else hash_id(printed)

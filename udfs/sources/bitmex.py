@@ -34,16 +34,17 @@ from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import scale_levels, scale_trade
 from deltabook.udfs.numbers.record import Record
 from deltabook.udfs.sources.common.envelopes import Line, parse_iso_time
-from deltabook.udfs.sources.common.json_decoding import JsonObject, decode_message
+from deltabook.udfs.sources.common.json_decoding import JsonObject
 from deltabook.udfs.sources.common.limits import Limits
-from deltabook.udfs.sources.common.message_files import (
-    NO_BOOK,
-    MessageSource,
+from deltabook.udfs.sources.common.message_fields import (
     excerpt,
     hash_id,
+    read_choice,
     read_integer,
+    read_objects,
     read_text,
 )
+from deltabook.udfs.sources.common.message_files import KEEP_ALIVE, NO_BOOK, MessageSource
 from deltabook.udfs.sources.common.receive_ordered import ReceiveOrderedParser
 from deltabook.udfs.sources.common.symbols import canonical_symbol
 
@@ -76,24 +77,21 @@ class _BitmexParser(ReceiveOrderedParser):
 
     def message(self, line: Line) -> None:
         self.note_receive_time(line)
-        if line.payload.strip() in (b"ping", b"pong"):
+        if line.payload.strip() in KEEP_ALIVE:
             return self.skip("ping or pong")
-        message = decode_message(line.payload, self.limits.most_levels)
-        if not isinstance(message, dict):
-            raise ValueError(f"expected an object, found {excerpt(message)}")
-        table, action, data = message.get("table"), message.get("action"), message.get("data")
+        message = self.decode_object(line.payload)
+        table, action = message.get("table"), message.get("action")
         if table is None:
             return self.skip("answer")
         if table not in (*_BOOKS, "trade"):
             return self.skip(str(table))
-        if action not in _ACTIONS or not isinstance(data, list):
+        if action not in _ACTIONS:
             raise ValueError(f"expected an action with data, found {excerpt(action)}")
-        if not all(isinstance(row, dict) for row in data):
-            raise ValueError(f"field data: expected a list of objects, found {excerpt(data)}")
+        rows = read_objects(message, "data")
         if table == "trade":
-            self._add_trades(str(action), data, line)
+            self._add_trades(str(action), rows, line)
         else:
-            self._add_book_updates(str(table), str(action), message, data, line)
+            self._add_book_updates(str(table), str(action), message, rows, line)
 
     def _add_trades(self, action: str, rows: list[JsonObject], line: Line) -> None:
         """Add the trades of a message; leave out prices of indices, and trades that a `partial` repeats."""
@@ -139,9 +137,7 @@ class _BitmexParser(ReceiveOrderedParser):
         sides: dict[str, list[tuple[object, object]]] = {"Buy": [], "Sell": []}
         times = []
         for row in rows:
-            level, side = read_integer(row, "id"), read_text(row, "side")
-            if side not in sides:
-                raise ValueError(f"field side: expected Buy or Sell, found {excerpt(side)}")
+            level, side = read_integer(row, "id"), read_choice(row, "side", sides)
             price = row["price"] if uses_printed and "price" in row else known.get(level)
             if price is None:
                 raise ValueError(f"field id: level {level} of {symbol} is not known: a message is missing")
@@ -225,14 +221,11 @@ def symbol_of(venue_symbol: str) -> str:
 
 def _read_trade(row: JsonObject) -> Record:
     """Return the record of one trade."""
-    side = row.get("side")
-    if not isinstance(side, str) or side not in _SIDES:
-        raise ValueError(f"field side: expected Buy or Sell, found {excerpt(side)}")
     record: Record = {
         "record": "trade",
         "symbol": symbol_of(read_text(row, "symbol")),
         "timestamp": parse_iso_time(read_text(row, "timestamp")),
         "trade_id": hash_id(read_text(row, "trdMatchID")),
-        "side": _SIDES[side],
+        "side": _SIDES[read_choice(row, "side", _SIDES)],
     }
     return record | scale_trade(row.get("price"), row.get("size"))

@@ -26,15 +26,17 @@ from deltabook.schemas.names import INT64_MAX, NANOSECONDS_PER_SECOND
 from deltabook.udfs.numbers.decimal_text import scale_levels, scale_trade
 from deltabook.udfs.numbers.record import Record
 from deltabook.udfs.sources.common.envelopes import Line
-from deltabook.udfs.sources.common.json_decoding import JsonObject, decode_message
-from deltabook.udfs.sources.common.message_files import (
-    NO_BOOK,
-    MessageParser,
-    MessageSource,
+from deltabook.udfs.sources.common.json_decoding import JsonObject
+from deltabook.udfs.sources.common.message_fields import (
     excerpt,
     read_integer,
     read_level_list,
     read_text,
+)
+from deltabook.udfs.sources.common.message_files import (
+    NO_BOOK,
+    MessageParser,
+    MessageSource,
 )
 from deltabook.udfs.sources.common.symbols import canonical_symbol
 
@@ -53,9 +55,7 @@ class _BitstampParser(MessageParser):
     marks_damage = True
 
     def message(self, line: Line) -> None:
-        message = decode_message(line.payload, self.limits.most_levels)
-        if not isinstance(message, dict):
-            raise ValueError(f"expected an object, found {excerpt(message)}")
+        message = self.decode_object(line.payload)
         if line.url:
             return self._add_response(message, line)
         channel, event, data = message.get("channel"), message.get("event"), message.get("data")

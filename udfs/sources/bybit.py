@@ -36,22 +36,23 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from deltabook.schemas.names import INT64_MAX, NOT_GIVEN
+from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import scale_levels, scale_trade
 from deltabook.udfs.numbers.record import Record
 from deltabook.udfs.sources.bybit_tops import TopsOfBook
 from deltabook.udfs.sources.common.envelopes import Line
-from deltabook.udfs.sources.common.json_decoding import JsonObject, decode_message
+from deltabook.udfs.sources.common.json_decoding import JsonObject
 from deltabook.udfs.sources.common.limits import Limits
-from deltabook.udfs.sources.common.message_files import (
-    MessageParser,
-    MessageSource,
+from deltabook.udfs.sources.common.message_fields import (
     excerpt,
-    hash_id,
+    read_choice,
+    read_id,
     read_integer,
     read_level_list,
+    read_objects,
     read_text,
 )
+from deltabook.udfs.sources.common.message_files import MessageParser, MessageSource
 from deltabook.udfs.sources.common.symbols import canonical_symbol, expand_expiry, split_pair
 
 _EXCHANGE = "BYBIT"
@@ -91,9 +92,7 @@ class _BybitParser(MessageParser):
 
     def message(self, line: Line) -> None:
         self.category_is_final = True
-        message = decode_message(line.payload, self.limits.most_levels)
-        if not isinstance(message, dict):
-            raise ValueError(f"expected an object, found {excerpt(message)}")
+        message = self.decode_object(line.payload)
         if "topic" not in message:
             return self.skip("answer")
         topic = read_text(message, "topic")
@@ -110,11 +109,10 @@ class _BybitParser(MessageParser):
 
     def _add_book_update(self, message: JsonObject, depth: str, line: Line) -> None:
         """Add the book update of an `orderbook` message; hold or skip a message of another depth."""
-        data, kind = message.get("data"), message.get("type")
+        data = message.get("data")
         if not isinstance(data, dict):
             raise ValueError(f"field data: expected an object, found {excerpt(data)}")
-        if kind not in ("snapshot", "delta"):
-            raise ValueError(f"field type: expected snapshot or delta, found {excerpt(kind)}")
+        kind = read_choice(message, "type", ("snapshot", "delta"))
         category = self._category(line)
         is_spot = category == "spot" or (not category and depth == _SPOT_DEPTH)
         symbol = symbol_of(read_text(data, "s"), is_spot=is_spot)
@@ -161,9 +159,7 @@ class _BybitParser(MessageParser):
 
     def _add_trades(self, message: JsonObject, line: Line) -> None:
         """Add the trades of a `publicTrade` message."""
-        data = message.get("data")
-        if not isinstance(data, list) or not all(isinstance(entry, dict) for entry in data):
-            raise ValueError(f"field data: expected a list of objects, found {excerpt(data)}")
+        data = read_objects(message, "data")
         is_spot = self._category(line) == "spot"
         # Read all trades before adding the first: one unreadable trade puts the whole line in quarantine.
         for record in [self._read_trade(entry, is_spot) for entry in data]:
@@ -175,11 +171,7 @@ class _BybitParser(MessageParser):
         time = self.unit.time_to_nanoseconds(read_integer(entry, "T"))
         if time == NOT_GIVEN:
             raise ValueError("field T: expected a time after 1970, found 0")
-        side = _SIDES.get(read_text(entry, "S"))
-        if side is None:
-            raise ValueError(f"field S: expected Buy or Sell, found {excerpt(entry['S'])}")
-        trade_id = read_text(entry, "i")
-        is_number = trade_id.isdecimal() and len(trade_id) < 20 and int(trade_id) <= INT64_MAX
+        side = _SIDES[read_choice(entry, "S", _SIDES)]
         numbers = scale_trade(entry.get("p"), entry.get("v"))
         record: Record = {
             "record": "trade",
@@ -187,7 +179,7 @@ class _BybitParser(MessageParser):
             "symbol": symbol,
             "timestamp": time,
             "sequence": time,
-            "trade_id": int(trade_id) if is_number else hash_id(trade_id),
+            "trade_id": read_id(entry, "i"),
             "side": "" if entry.get("BT") is True else side,
         }
         return record | numbers

@@ -31,15 +31,15 @@ from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import scale_levels, scale_trade
 from deltabook.udfs.numbers.record import Record
 from deltabook.udfs.sources.common.envelopes import Line, parse_iso_time
-from deltabook.udfs.sources.common.json_decoding import JsonObject, decode_message
+from deltabook.udfs.sources.common.json_decoding import JsonObject
 from deltabook.udfs.sources.common.limits import Limits
-from deltabook.udfs.sources.common.message_files import (
-    MessageParser,
-    MessageSource,
-    excerpt,
+from deltabook.udfs.sources.common.message_fields import (
+    read_choice,
     read_integer,
+    read_objects,
     read_text,
 )
+from deltabook.udfs.sources.common.message_files import MessageParser, MessageSource
 from deltabook.udfs.sources.common.symbols import canonical_symbol
 
 _EXCHANGE = "COINBASE"
@@ -65,18 +65,15 @@ class _CoinbaseParser(MessageParser):
         """{symbol: name of the connection from which the symbol is read}."""
 
     def message(self, line: Line) -> None:
-        message = decode_message(line.payload, self.limits.most_levels)
-        if not isinstance(message, dict):
-            raise ValueError(f"expected an object, found {excerpt(message)}")
+        message = self.decode_object(line.payload)
         if "sequence_num" not in message:
             return self.skip(str(message.get("channel") or message.get("type") or "answer"))
         sequence = read_integer(message, "sequence_num")
-        channel, events = read_text(message, "channel"), message.get("events")
+        channel = read_text(message, "channel")
         if channel not in (_BOOK, _TRADES):
             self._count(line, sequence)
             return self.skip(channel)
-        if not isinstance(events, list) or not all(isinstance(event, dict) for event in events):
-            raise ValueError(f"field events: expected a list of objects, found {excerpt(events)}")
+        events = read_objects(message, "events")
         time = parse_iso_time(read_text(message, "timestamp"))
         common: Record = {"exchange": _EXCHANGE, "received": line.received}
         # Read all events before adding the first: one unreadable event puts the whole line in quarantine.
@@ -84,7 +81,7 @@ class _CoinbaseParser(MessageParser):
             records = [
                 _read_trade(trade) | ({"received": NOT_GIVEN} if event.get("type") == "snapshot" else {})
                 for event in events
-                for trade in _list_items(event, "trades")
+                for trade in read_objects(event, "trades")
             ]
         else:
             records = [_read_book_update(event) | {"timestamp": time} for event in events]
@@ -151,25 +148,12 @@ class CoinbaseSource(MessageSource):
         return isinstance(message, dict) and {"channel", "sequence_num", "events"} <= message.keys()
 
 
-def _list_items(event: JsonObject, key: str) -> list[JsonObject]:
-    """Return the objects in a field of an event."""
-    items = event.get(key)
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise ValueError(f"field {key}: expected a list of objects, found {excerpt(items)}")
-    return items
-
-
 def _read_book_update(event: JsonObject) -> Record:
     """Return the record of a snapshot or an update, without ids and times."""
-    kind, levels = event.get("type"), _list_items(event, "updates")
-    if kind not in ("snapshot", "update"):
-        raise ValueError(f"field type: expected snapshot or update, found {excerpt(kind)}")
+    kind = read_choice(event, "type", ("snapshot", "update"))
     sides: dict[str, list[tuple[object, object]]] = {side: [] for side in _SIDES}
-    for level in levels:
-        side = read_text(level, "side")
-        if side not in sides:
-            raise ValueError(f"field side: expected bid or offer, found {excerpt(side)}")
-        sides[side].append((level.get("price_level"), level.get("new_quantity")))
+    for level in read_objects(event, "updates"):
+        sides[read_choice(level, "side", sides)].append((level.get("price_level"), level.get("new_quantity")))
     record: Record = {
         "record": "book_update",
         "symbol": canonical_symbol(read_text(event, "product_id")),
@@ -180,9 +164,6 @@ def _read_book_update(event: JsonObject) -> Record:
 
 def _read_trade(trade: JsonObject) -> Record:
     """Return the record of one trade, without exchange and receive time."""
-    side = trade.get("side")
-    if not isinstance(side, str) or side not in _AGGRESSOR:
-        raise ValueError(f"field side: expected BUY or SELL, found {excerpt(side)}")
     trade_id = read_integer(trade, "trade_id")
     record: Record = {
         "record": "trade",
@@ -190,6 +171,6 @@ def _read_trade(trade: JsonObject) -> Record:
         "timestamp": parse_iso_time(read_text(trade, "time")),
         "sequence": trade_id,
         "trade_id": trade_id,
-        "side": _AGGRESSOR[side],
+        "side": _AGGRESSOR[read_choice(trade, "side", _AGGRESSOR)],
     }
     return record | scale_trade(trade.get("price"), trade.get("size"))

@@ -33,16 +33,17 @@ from deltabook.udfs.numbers.decimal_text import scale_levels, scale_trade
 from deltabook.udfs.numbers.record import Record
 from deltabook.udfs.sources.common.envelopes import Line
 from deltabook.udfs.sources.common.held_tickers import HeldTickers
-from deltabook.udfs.sources.common.json_decoding import JsonObject, decode_message
+from deltabook.udfs.sources.common.json_decoding import JsonObject
 from deltabook.udfs.sources.common.limits import Limits
-from deltabook.udfs.sources.common.message_files import (
-    MessageParser,
-    MessageSource,
+from deltabook.udfs.sources.common.message_fields import (
     excerpt,
     hash_id,
+    read_choice,
     read_integer,
+    read_objects,
     read_text,
 )
+from deltabook.udfs.sources.common.message_files import MessageParser, MessageSource
 from deltabook.udfs.sources.common.symbols import canonical_symbol, expand_expiry
 
 _EXCHANGE = "DERIBIT"
@@ -63,16 +64,14 @@ class _DeribitParser(MessageParser):
         self.tickers = HeldTickers()
 
     def message(self, line: Line) -> None:
-        message = decode_message(line.payload, self.limits.most_levels)
-        if not isinstance(message, dict):
-            raise ValueError(f"expected an object, found {excerpt(message)}")
+        message = self.decode_object(line.payload)
         parameters = message.get("params")
         if not isinstance(parameters, dict) or "channel" not in parameters:
             return self.skip(str(message.get("method", "answer")))
         channel, data = read_text(parameters, "channel"), parameters.get("data")
         kind = channel.partition(".")[0]
         if kind == "trades":
-            self._add_trades(data, line)
+            self._add_trades(read_objects(parameters, "data"), line)
         elif kind not in ("book", "ticker"):
             self.skip(kind)
         elif not isinstance(data, dict):
@@ -86,9 +85,7 @@ class _DeribitParser(MessageParser):
 
     def _add_book_update(self, data: JsonObject, interval: str, line: Line) -> None:
         """Add a snapshot or a change; skip a message of an interval that is not read."""
-        kind = data.get("type", "change")
-        if kind not in ("snapshot", "change"):
-            raise ValueError(f"field type: expected snapshot or change, found {excerpt(kind)}")
+        kind = read_choice(data, "type", ("snapshot", "change")) if "type" in data else "change"
         symbol, time = symbol_of(read_text(data, "instrument_name")), self._read_time(data)
         is_snapshot = kind == "snapshot"
         record: Record = {
@@ -132,18 +129,14 @@ class _DeribitParser(MessageParser):
         for ticker in self.tickers.add_ticker(symbol, time, record):
             self.add(ticker)
 
-    def _add_trades(self, data: object, line: Line) -> None:
+    def _add_trades(self, entries: list[JsonObject], line: Line) -> None:
         """Add the trades of a message."""
-        if not isinstance(data, list) or not all(isinstance(entry, dict) for entry in data):
-            raise ValueError(f"field data: expected a list of objects, found {excerpt(data)}")
-        for record in [self._read_trade(entry) for entry in data]:
+        for record in [self._read_trade(entry) for entry in entries]:
             self.add(record | {"received": line.received})
 
     def _read_trade(self, entry: JsonObject) -> Record:
         """Return the record of one trade, without its receive time."""
-        side = entry.get("direction")
-        if side not in _SIDES:
-            raise ValueError(f"field direction: expected buy or sell, found {excerpt(side)}")
+        side = read_choice(entry, "direction", _SIDES)
         record: Record = {
             "record": "trade",
             "exchange": _EXCHANGE,
@@ -151,7 +144,7 @@ class _DeribitParser(MessageParser):
             "timestamp": self._read_time(entry),
             "sequence": read_integer(entry, "trade_seq"),
             "trade_id": hash_id(read_text(entry, "trade_id")),
-            "side": "" if entry.get("block_trade_id") is not None else str(side),
+            "side": "" if entry.get("block_trade_id") is not None else side,
         }
         return record | scale_trade(entry.get("price"), entry.get("amount"))
 

@@ -35,14 +35,14 @@ from urllib.parse import parse_qs, urlsplit
 from deltabook.udfs.numbers.decimal_text import scale_levels, scale_trade
 from deltabook.udfs.numbers.record import Record
 from deltabook.udfs.sources.common.envelopes import Line
-from deltabook.udfs.sources.common.json_decoding import JsonObject, decode_message
-from deltabook.udfs.sources.common.message_files import (
-    MessageParser,
-    MessageSource,
+from deltabook.udfs.sources.common.json_decoding import JsonObject
+from deltabook.udfs.sources.common.message_fields import (
     excerpt,
+    read_choice,
     read_integer,
     read_text,
 )
+from deltabook.udfs.sources.common.message_files import MessageParser, MessageSource
 from deltabook.udfs.sources.common.symbols import canonical_symbol
 
 _SPOT, _FUTURES = "GATEIO", "GATEIO_FUTURES"
@@ -59,9 +59,7 @@ class _GateParser(MessageParser):
     """Parser of one Gate file."""
 
     def message(self, line: Line) -> None:
-        message = decode_message(line.payload, self.limits.most_levels)
-        if not isinstance(message, dict):
-            raise ValueError(f"expected an object, found {excerpt(message)}")
+        message = self.decode_object(line.payload)
         if line.url:
             return self._add_response(message, line)
         channel, result = message.get("channel"), message.get("result")
@@ -134,9 +132,7 @@ class _GateParser(MessageParser):
         if is_futures:
             side, size = _SIDES[str(size).startswith("-")], str(size).removeprefix("-")
         else:
-            side = read_text(entry, "side")
-            if side not in _SIDES:
-                raise ValueError(f"field side: expected buy or sell, found {excerpt(side)}")
+            side = read_choice(entry, "side", _SIDES)
         name = read_text(entry, "contract" if is_futures else "currency_pair")
         trade_id = read_integer(entry, "id")
         record: Record = {

@@ -34,7 +34,6 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import INT64_MAX, NANOSECONDS_PER_SECOND, NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import scale_levels, scale_trade
 from deltabook.udfs.numbers.record import Record
@@ -42,14 +41,15 @@ from deltabook.udfs.sources import kraken_v2
 from deltabook.udfs.sources.common.envelopes import Line
 from deltabook.udfs.sources.common.json_decoding import JsonObject, decode_message
 from deltabook.udfs.sources.common.limits import Limits
+from deltabook.udfs.sources.common.message_fields import (
+    count_digits,
+    excerpt,
+    read_integer,
+    read_level_list,
+)
 from deltabook.udfs.sources.common.message_files import (
     NO_BOOK,
     MessageSource,
-    count_digits,
-    excerpt,
-    is_foreign_name,
-    read_integer,
-    read_level_list,
 )
 from deltabook.udfs.sources.common.receive_ordered import ReceiveOrderedParser
 from deltabook.udfs.sources.common.symbols import canonical_symbol
@@ -59,7 +59,6 @@ _BOOK = re.compile(r"book-([1-9][0-9]{0,5})")
 _TIME = re.compile(r"[0-9]{1,10}(\.[0-9]{1,9})?")
 _SIDES = {"b": "buy", "s": "sell"}
 _LINE_END = re.compile(rb'"(trade|book-[0-9]+)" *, *"((?:[^"\\]|\\u[0-9a-fA-F]{4}){1,200})" *\] *$')
-_ESCAPE = re.compile(rb"\\u([0-9a-fA-F]{4})")
 _MAX_CHECKSUM = 2**32 - 1
 
 
@@ -110,10 +109,11 @@ class _KrakenParser(ReceiveOrderedParser):
 
     def _note_depth(self, record: Record) -> None:
         """Set the depth of a book of WebSocket v2: the subscribed depth, else that of the first snapshot."""
+        if not record["is_snapshot"] or record["symbol"] in self.depths:
+            return
         named = {canonical_symbol(name): depth for name, depth in self.subscribed.items()}
         length = max(len(record["bid_prices"]), len(record["ask_prices"]))
-        if record["is_snapshot"]:
-            self.depths.setdefault(record["symbol"], named.get(record["symbol"], length))
+        self.depths[record["symbol"]] = named.get(record["symbol"], length)
 
     def _add_book_update(self, parts: list[object], symbol: str, depth: int, line: Line) -> None:
         """Add a snapshot or an update; skip a message of a depth that is not read."""
@@ -142,14 +142,7 @@ class _KrakenParser(ReceiveOrderedParser):
             return None
         if match[1] == b"trade":
             return NO_BOOK
-        name = _unescape(match[2])
-        if is_foreign_name(name):
-            return NO_BOOK  # no book has such a name
-        try:
-            book = _EXCHANGE, canonical_symbol(name.decode("ascii"))
-        except (InputError, UnicodeDecodeError):
-            return None
-        return book if book in self.books else None
+        return self.find_named_book(_EXCHANGE, match[2])
 
 
 class KrakenSource(MessageSource):
@@ -173,11 +166,6 @@ class KrakenSource(MessageSource):
     def name(cls) -> str:
         """Return the name for `spark.read.format`."""
         return "kraken"
-
-
-def _unescape(name: bytes) -> bytes:
-    r"""Return a printed name with its JSON escapes, such as \u72d7, replaced by their letters in UTF-8."""
-    return _ESCAPE.sub(lambda match: chr(int(match[1], 16)).encode("utf-8", "surrogatepass"), name)
 
 
 def _read_book_update(parts: list[object]) -> Record:

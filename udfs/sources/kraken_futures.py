@@ -27,15 +27,16 @@ from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import scale_levels, scale_trade
 from deltabook.udfs.numbers.record import Record
 from deltabook.udfs.sources.common.envelopes import Line
-from deltabook.udfs.sources.common.json_decoding import JsonObject, decode_message
-from deltabook.udfs.sources.common.message_files import (
-    MessageParser,
-    MessageSource,
-    excerpt,
+from deltabook.udfs.sources.common.json_decoding import JsonObject
+from deltabook.udfs.sources.common.message_fields import (
     hash_id,
+    read_choice,
     read_integer,
+    read_objects,
+    read_price_levels,
     read_text,
 )
+from deltabook.udfs.sources.common.message_files import MessageParser, MessageSource
 from deltabook.udfs.sources.common.symbols import canonical_symbol, split_pair
 
 _EXCHANGE = "KRAKEN_FUTURES"
@@ -48,18 +49,14 @@ class _KrakenFuturesParser(MessageParser):
     """Parser of one Kraken Futures file."""
 
     def message(self, line: Line) -> None:
-        message = decode_message(line.payload, self.limits.most_levels)
-        if not isinstance(message, dict):
-            raise ValueError(f"expected an object, found {excerpt(message)}")
+        message = self.decode_object(line.payload)
         feed = message.get("feed")
         if "event" in message or feed not in _FEEDS:
             return self.skip(str(feed) if feed and "event" not in message else "answer")
         if feed == "trade":
             records = [self._read_trade(message)]
         elif feed == "trade_snapshot":
-            trades = message.get("trades")
-            if not isinstance(trades, list) or not all(isinstance(trade, dict) for trade in trades):
-                raise ValueError(f"field trades: expected a list of objects, found {excerpt(trades)}")
+            trades = read_objects(message, "trades")
             # Kraken lists the newest trade first.
             records = sorted(map(self._read_trade, trades), key=lambda record: record["sequence"])
         else:
@@ -73,15 +70,10 @@ class _KrakenFuturesParser(MessageParser):
         sides: dict[str, list[tuple[object, object]]] = {"bids": [], "asks": []}
         if is_snapshot:
             for side in sides:
-                levels = message.get(side)
-                if not isinstance(levels, list) or not all(isinstance(level, dict) for level in levels):
-                    raise ValueError(f"field {side}: expected a list of levels, found {excerpt(levels)}")
-                sides[side] = [(level.get("price"), level.get("qty")) for level in levels]
+                sides[side] = read_price_levels(message, side)
         else:
-            changed = read_text(message, "side")
-            if changed not in _SIDES:
-                raise ValueError(f"field side: expected buy or sell, found {excerpt(changed)}")
-            sides[_SIDES[changed]].append((message.get("price"), message.get("qty")))
+            side = _SIDES[read_choice(message, "side", _SIDES)]
+            sides[side].append((message.get("price"), message.get("qty")))
         record: Record = {
             "record": "book_update",
             "symbol": symbol_of(read_text(message, "product_id")),
@@ -93,16 +85,13 @@ class _KrakenFuturesParser(MessageParser):
 
     def _read_trade(self, trade: JsonObject) -> Record:
         """Return the record of one trade."""
-        side = trade.get("side")
-        if side not in _SIDES:
-            raise ValueError(f"field side: expected buy or sell, found {excerpt(side)}")
         record: Record = {
             "record": "trade",
             "symbol": symbol_of(read_text(trade, "product_id")),
             "timestamp": self.unit.time_to_nanoseconds(read_integer(trade, "time")),
             "sequence": read_integer(trade, "seq"),
             "trade_id": hash_id(read_text(trade, "uid")),
-            "side": str(side),
+            "side": read_choice(trade, "side", _SIDES),
         }
         return record | scale_trade(trade.get("price"), trade.get("qty"))
 

@@ -37,23 +37,27 @@ import zlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import INT64_MAX, NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import scale_levels, scale_trade
 from deltabook.udfs.numbers.record import Record
 from deltabook.udfs.sources.common.envelopes import Line, split_line
-from deltabook.udfs.sources.common.json_decoding import JsonObject, decode_message
+from deltabook.udfs.sources.common.json_decoding import JsonObject
 from deltabook.udfs.sources.common.limits import Limits
+from deltabook.udfs.sources.common.message_fields import (
+    excerpt,
+    hash_id,
+    read_choice,
+    read_integer,
+    read_level_list,
+    read_objects,
+    read_signed_checksum,
+    read_text,
+)
 from deltabook.udfs.sources.common.message_files import (
+    KEEP_ALIVE,
     NO_BOOK,
     MessageParser,
     MessageSource,
-    excerpt,
-    hash_id,
-    is_foreign_name,
-    read_integer,
-    read_level_list,
-    read_text,
 )
 from deltabook.udfs.sources.common.symbols import canonical_symbol
 
@@ -79,7 +83,6 @@ _CHANNELS_WITHOUT_BOOK = {name for name, kind in _CHANNELS.items() if kind != _B
     "ticker",
 }
 _IS_SNAPSHOT = {"snapshot": True, "partial": True, "update": False}
-_KEEP_ALIVE = (b"ping", b"pong")
 _DEFLATED = re.compile(
     rb"""b'(?:[ -&(-\[\]-~]++|\\[\\'"nrt]|\\x[0-9a-f]{2})*+'"""
     rb"""|b"(?:[ !#-\[\]-~]++|\\[\\'"nrt]|\\x[0-9a-f]{2})*+\""""
@@ -88,7 +91,6 @@ _ISO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3}|\.\d{6})?Z", re.
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAMED_CHANNEL = re.compile(rb'"(?:channel"\s*:\s*"|table"\s*:\s*"[a-z]+/)([a-z0-9_-]+)"')
 _NAMED_INSTRUMENT = re.compile(rb'"(?:instId|instrument_id)"\s*:\s*"((?:[^"\\]|\\u[0-9a-fA-F]{4}){1,200})"')
-_ESCAPE = re.compile(rb"\\u([0-9a-fA-F]{4})")
 
 
 class _OkxParser(MessageParser):
@@ -112,20 +114,16 @@ class _OkxParser(MessageParser):
 
     def message(self, line: Line) -> None:
         self.exchange_is_final = True
-        if line.payload.strip() in _KEEP_ALIVE:
+        if line.payload.strip() in KEEP_ALIVE:
             return self.skip("ping or pong")
-        message = decode_message(_inflate(line.payload), self.limits.most_levels)
-        if not isinstance(message, dict):
-            raise ValueError(f"expected an object, found {excerpt(message)}")
+        message = self.decode_object(_inflate(line.payload))
         if _is_archived(message):
             record = self._read_entry(message, "books", read_text(message, "instId"), message, line)
             return self.skip("books beside another depth") if record is None else self.add(record)
         channel, instrument = _read_channel(message)
         if "event" in message or channel not in _CHANNELS:
             return self.skip(channel if channel and "event" not in message else "answer")
-        data = message.get("data")
-        if not isinstance(data, list) or not all(isinstance(entry, dict) for entry in data):
-            raise ValueError(f"field data: expected a list of objects, found {excerpt(data)}")
+        data = read_objects(message, "data")
         # Read all entries before adding the first: one unreadable entry puts the whole line in quarantine.
         records = [
             record
@@ -164,7 +162,7 @@ class _OkxParser(MessageParser):
         if not isinstance(action, str) or action not in _IS_SNAPSHOT:
             raise ValueError(f"field action: expected snapshot, partial or update, found {excerpt(action)}")
         record["record"], record["is_snapshot"] = "book_update", _IS_SNAPSHOT[action]
-        record["checksum"] = _read_checksum(entry)
+        record["checksum"] = read_signed_checksum(entry, "checksum")
         record |= _read_ids(entry, time)
         return record if self.channels.setdefault(symbol, channel) == channel else None
 
@@ -197,14 +195,7 @@ class _OkxParser(MessageParser):
             return NO_BOOK
         if len(instruments) != 1:  # with two names, it is unclear which instrument the line belongs to
             return None
-        name = _unescape(instruments.pop())
-        if is_foreign_name(name):
-            return NO_BOOK  # no book has such a name
-        try:
-            book = self.exchange, canonical_symbol(name.decode("ascii"))
-        except (InputError, UnicodeDecodeError):
-            return None
-        return book if book in self.books else None
+        return self.find_named_book(self.exchange, instruments.pop())
 
 
 class OkxSource(MessageSource):
@@ -239,11 +230,6 @@ def _is_archived(message: JsonObject) -> bool:
 def _exchange_in(name: str) -> str:
     """Return OKCOIN if a file name or a URL contains `okcoin`, else OKX."""
     return "OKCOIN" if "okcoin" in name.lower() else "OKX"
-
-
-def _unescape(name: bytes) -> bytes:
-    r"""Return a printed name with its JSON escapes, such as \u72d7, replaced by their letters in UTF-8."""
-    return _ESCAPE.sub(lambda match: chr(int(match[1], 16)).encode("utf-8", "surrogatepass"), name)
 
 
 def _inflate(payload: bytes) -> bytes:
@@ -290,26 +276,11 @@ def _read_ids(entry: JsonObject, timestamp: int) -> Record:
     }
 
 
-def _read_checksum(entry: JsonObject) -> int:
-    """Return the checksum of an entry as an unsigned number; -1 if the checksum is 0 or absent.
-
-    OKX prints the checksum as a signed number.
-    """
-    value = entry.get("checksum")
-    if value is None or (value == 0 and not isinstance(value, bool)):
-        return NOT_GIVEN
-    if isinstance(value, bool) or not isinstance(value, int) or not -(2**31) <= value < 2**32:
-        raise ValueError(f"field checksum: expected a CRC-32, found {excerpt(value)}")
-    return value & 0xFFFFFFFF
-
-
 def _read_trade(entry: JsonObject, timestamp: int) -> Record:
     """Return the columns of one trade; a trade without a numeric id has `timestamp` (ns) as sequence."""
     is_v3 = "trade_id" in entry
     printed_id = entry.get("trade_id" if is_v3 else "tradeId")
-    side = entry.get("side")
-    if not isinstance(side, str) or side not in ("buy", "sell"):
-        raise ValueError(f"field side: expected buy or sell, found {excerpt(side)}")
+    side = read_choice(entry, "side", ("buy", "sell"))
     size = next((entry[key] for key in ("sz", "size", "qty") if key in entry), None)
     if isinstance(printed_id, str) and not printed_id.isdecimal():
         trade_id, sequence = hash_id(printed_id), timestamp

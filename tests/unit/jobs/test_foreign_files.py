@@ -1,4 +1,4 @@
-"""A file is refused if any of its instruments is built from another source, whatever its other instruments."""
+"""One instrument of another source refuses the whole file, whatever its other instruments are."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from test_rebuilder_feeds import rebuilt, totals
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.frames import RECORDS
 from deltabook.udfs.sources.bitget import BitgetSource, instrument
-from deltabook.udfs.sources.common.message_files import hash_id
+from deltabook.udfs.sources.common.message_fields import hash_id
 from deltabook.udfs.sources.common.records import EMPTY_RECORD
 from deltabook.udfs.storage.containers import open_file
 

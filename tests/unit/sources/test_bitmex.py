@@ -20,7 +20,7 @@ from deltabook.schemas.names import HOUR
 from deltabook.udfs.ordering.feed_order import order_chunk
 from deltabook.udfs.sources.bitmex import BitmexSource, symbol_of
 from deltabook.udfs.sources.common.envelopes import split_line
-from deltabook.udfs.sources.common.message_files import hash_id
+from deltabook.udfs.sources.common.message_fields import hash_id
 from deltabook.udfs.sources.common.records import EMPTY_RECORD
 from deltabook.udfs.sources.tardis.source import instrument
 from deltabook.udfs.storage.containers import open_file

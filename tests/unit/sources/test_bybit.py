@@ -20,7 +20,7 @@ from deltabook.schemas.frames import RECORDS
 from deltabook.udfs.sources import bybit_tops
 from deltabook.udfs.sources.bybit import BybitSource, symbol_of
 from deltabook.udfs.sources.common.file_source import MixedUnitsError
-from deltabook.udfs.sources.common.message_files import hash_id
+from deltabook.udfs.sources.common.message_fields import hash_id
 from deltabook.udfs.sources.common.records import EMPTY_RECORD
 from deltabook.udfs.storage.containers import open_file
 

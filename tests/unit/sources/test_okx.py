@@ -17,7 +17,7 @@ from properties import cases
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.frames import RECORDS
 from deltabook.udfs.sources.common.file_source import MixedUnitsError
-from deltabook.udfs.sources.common.message_files import hash_id
+from deltabook.udfs.sources.common.message_fields import hash_id
 from deltabook.udfs.sources.common.records import EMPTY_RECORD
 from deltabook.udfs.sources.okx import MAX_INFLATED_BYTES, OkxSource
 from deltabook.udfs.storage.containers import open_file

@@ -17,7 +17,11 @@ from deltabook.udfs.sources.common import symbols
 from deltabook.udfs.sources.common.envelopes import Line
 from deltabook.udfs.sources.common.json_decoding import JsonObject, decode_message
 from deltabook.udfs.sources.common.limits import Limits
-from deltabook.udfs.sources.common.message_files import excerpt, read_integer, read_text
+from deltabook.udfs.sources.common.message_fields import (
+    excerpt,
+    read_integer,
+    read_text,
+)
 
 SPOT, USD_M, COIN_M = "BINANCE", "BINANCE_FUTURES", "BINANCE_DELIVERY"
 _COIN_MARGINED = re.compile(r".+USD_(PERP|\d{6})")

@@ -1,18 +1,15 @@
-"""Base classes of sources whose files have one message per line, and readers of message fields."""
+"""Base classes of sources whose files have one message per line."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Generator
-from decimal import Decimal
-from hashlib import blake2b
 from typing import IO, ClassVar
 
 import pyarrow as pa
 
 from deltabook.schemas.errors import InputError
-from deltabook.schemas.names import INT64_MAX, NOT_GIVEN
-from deltabook.udfs.numbers.decimal_text import MOST_DECIMALS
 from deltabook.udfs.numbers.record import Record
 from deltabook.udfs.sources.common.documents import one_message_per_line
 from deltabook.udfs.sources.common.envelopes import Line, split_line
@@ -27,10 +24,15 @@ from deltabook.udfs.sources.common.file_source import (
     TimeUnit,
     line_blocks,
 )
-from deltabook.udfs.sources.common.json_decoding import JsonObject
+from deltabook.udfs.sources.common.json_decoding import JsonObject, decode_message
 from deltabook.udfs.sources.common.limits import Limits, check_levels
+from deltabook.udfs.sources.common.message_fields import excerpt
 from deltabook.udfs.sources.common.records import Records
+from deltabook.udfs.sources.common.symbols import canonical_symbol
 
+_ESCAPE = re.compile(rb"\\u([0-9a-fA-F]{4})")
+KEEP_ALIVE = (b"ping", b"pong")
+"""Messages that keep a connection open, on several venues."""
 NO_BOOK = ("", "")
 """Result of `damaged_symbol` for a line that belongs to no book, such as a trade."""
 
@@ -88,6 +90,24 @@ class MessageParser:
         """
         raise NotImplementedError
 
+    def decode_object(self, payload: bytes) -> JsonObject:
+        """Return the decoded JSON object of a message.
+
+        Parameters
+        ----------
+        payload : bytes
+            The message.
+
+        Raises
+        ------
+        ValueError
+            If the message is not readable JSON (see `decode_message`), or is no object.
+        """
+        message = decode_message(payload, self.limits.most_levels)
+        if not isinstance(message, dict):
+            raise ValueError(f"expected an object, found {excerpt(message)}")
+        return message
+
     def skip(self, kind: str) -> None:
         """Count the current line as a line of a kind that this source does not read.
 
@@ -107,6 +127,31 @@ class MessageParser:
             `NO_BOOK` if the line belongs to no book; None if the line does not show which book it belongs to.
         """
         return None
+
+    def find_named_book(self, exchange: str, printed: bytes) -> tuple[str, str] | None:
+        """Return the book that an unreadable line names; a result for `damaged_symbol`.
+
+        Parameters
+        ----------
+        exchange : str
+            Exchange of the line.
+        printed : bytes
+            Name of the instrument as the line prints it.
+
+        Returns
+        -------
+        (exchange, symbol) or None
+            `NO_BOOK` for a name in other letters than ASCII, which no book has. None if the file has no book
+            of this name, which may be damaged.
+        """
+        name = _ESCAPE.sub(lambda match: chr(int(match[1], 16)).encode("utf-8", "surrogatepass"), printed)
+        if _is_foreign_name(name):
+            return NO_BOOK
+        try:
+            book = exchange, canonical_symbol(name.decode("ascii"))
+        except (InputError, UnicodeDecodeError):
+            return None
+        return book if book in self.books else None
 
     def connection(self, line: Line) -> None:
         """Read a line about a connection or a request, which has no message; do nothing by default."""
@@ -209,132 +254,13 @@ class MessageSource(FileSource):
         return (yield from self.parser(path, self.limits).parse(stream))
 
 
-def read_integer(message: JsonObject, key: str) -> int:
-    """Return a field that is an id or a time.
-
-    Parameters
-    ----------
-    message : dict
-        A decoded JSON object.
-    key : str
-        Name of the field.
-
-    Returns
-    -------
-    int
-        The value, from 0 to 2^63 - 1.
-
-    Raises
-    ------
-    ValueError
-        If the field is absent, or is neither an integer from 0 to 2^63 - 1 nor the decimal text of such an
-        integer.
-    """
-    value = message.get(key)
-    if isinstance(value, str) and value.isdecimal() and len(value) < 20:
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= INT64_MAX:
-        raise ValueError(f"field {key}: expected an integer that fits int64, found {excerpt(value)}")
-    return value
-
-
-def read_text(message: JsonObject, key: str) -> str:
-    """Return a field that is a text.
-
-    Parameters
-    ----------
-    message : dict
-        A decoded JSON object.
-    key : str
-        Name of the field.
-
-    Returns
-    -------
-    str
-        The text.
-
-    Raises
-    ------
-    ValueError
-        If the field is absent or not a text.
-    """
-    value = message.get(key)
-    if not isinstance(value, str):
-        raise ValueError(f"field {key}: expected a text, found {excerpt(value)}")
-    return value
-
-
-def read_level_list(message: JsonObject, key: str) -> list[list[object]]:
-    """Return the printed price and size of each level in a field.
-
-    Parameters
-    ----------
-    message : dict
-        A decoded JSON object.
-    key : str
-        Name of the field; its value is a list of `[price, size, …]`.
-
-    Returns
-    -------
-    list of [price, size]
-        Price and size of each level as printed, in the order of the message.
-
-    Raises
-    ------
-    ValueError
-        If the field is absent or not a list of lists.
-    """
-    value = message.get(key)
-    if not isinstance(value, list) or not all(isinstance(level, list) for level in value):
-        raise ValueError(f"field {key}: expected a list of levels, found {excerpt(value)}")
-    return [level[:2] for level in value]
-
-
-def count_digits(numbers: list[object]) -> int:
-    """Return the largest number of decimals that any of the printed numbers has; -1 for an empty list.
-
-    Parameters
-    ----------
-    numbers : list of (str, int or Decimal)
-        Numbers as the venue prints them.
-
-    Raises
-    ------
-    ValueError
-        If a number is no plain number, or has more than `MOST_DECIMALS` decimals.
-    """
-    try:
-        exponents = [int(Decimal(str(number)).as_tuple().exponent) for number in numbers]
-    except (ArithmeticError, ValueError):
-        raise ValueError(f"expected plain numbers, found {excerpt(numbers)}") from None
-    digits = max((max(0, -exponent) for exponent in exponents), default=NOT_GIVEN)
-    if digits > MOST_DECIMALS:
-        raise ValueError(f"expected a level with at most {MOST_DECIMALS} decimals, found {digits}")
-    return digits
-
-
-def is_foreign_name(name: bytes) -> bool:
+def _is_foreign_name(name: bytes) -> bool:
     """Return whether a name is readable text that is not ASCII, so that it is refused and names no book.
 
     A damaged name is seldom valid UTF-8 of letters and digits, and may have been that of any book.
-
-    Parameters
-    ----------
-    name : bytes
-        The name of an instrument as an unreadable line shows it.
     """
     try:
         text = name.decode("utf-8")
     except UnicodeDecodeError:
         return False
     return not text.isascii() and all(letter.isalnum() or letter in "-_./" for letter in text)
-
-
-def hash_id(text: str) -> int:
-    """Return a hash, from 0 to 2^63 - 1, that replaces a text id such as a UUID."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
-
-
-def excerpt(value: object) -> str:
-    """Return the first 200 characters of a value's repr, for an error message."""
-    return repr(value)[:200]

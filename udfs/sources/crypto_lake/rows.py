@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE, scale_levels, scale_trade
 from deltabook.udfs.numbers.record import Record
-from deltabook.udfs.sources.common.message_files import hash_id
+from deltabook.udfs.sources.common.message_fields import hash_id
 from deltabook.udfs.sources.common.records import label_column
 from deltabook.udfs.sources.crypto_lake.columns import encode_labels
 from deltabook.udfs.sources.crypto_lake.levels import ASK, BAD, BID, LEFT_OUT, without_float_rounding

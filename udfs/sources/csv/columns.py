@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import DEFAULT_SCALE, exact
-from deltabook.udfs.sources.common.message_files import excerpt
+from deltabook.udfs.sources.common.message_fields import excerpt
 from deltabook.udfs.sources.csv.fields import read_decimals, read_integers, read_labels, split_fields
 
 MAX_LABELS = 256

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.numbers.decimal_text import scale_trade
 from deltabook.udfs.numbers.record import Record
-from deltabook.udfs.sources.common.message_files import hash_id
+from deltabook.udfs.sources.common.message_fields import hash_id
 from deltabook.udfs.sources.common.records import Records, build_batch, label_column
 from deltabook.udfs.sources.csv.columns import Columns, TableSchema
 from deltabook.udfs.sources.csv.tables import Messages

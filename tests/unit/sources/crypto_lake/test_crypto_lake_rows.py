@@ -8,7 +8,7 @@ from benchmarks import lake_data
 from lake_tables import LEVELS, T0, all_records, book_rows, renamed, trade_rows, values_of, written
 
 from deltabook.schemas.names import INT64_MAX
-from deltabook.udfs.sources.common.message_files import hash_id
+from deltabook.udfs.sources.common.message_fields import hash_id
 from deltabook.udfs.sources.common.records import EMPTY_RECORD
 
 

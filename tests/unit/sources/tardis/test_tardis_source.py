@@ -11,7 +11,7 @@ import pytest
 from csv_tables import HEAD, QUOTES, T0, TRADES, UPDATES, Record, levels, parse, short, table, update
 
 from deltabook.schemas.errors import InputError
-from deltabook.udfs.sources.common.message_files import hash_id
+from deltabook.udfs.sources.common.message_fields import hash_id
 from deltabook.udfs.sources.tardis.source import TardisSource, instrument
 
 SNAPSHOT_2 = f"{HEAD},asks[0].price,asks[0].amount,bids[0].price,bids[0].amount"
