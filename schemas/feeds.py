@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from enum import IntEnum
 
 from deltabook.schemas.names import Status
@@ -98,11 +98,12 @@ class Feed:
     checksum: Checksum
     repeats: Repeats
     best_status: Status
+    _: KW_ONLY
     own_snapshots: bool
     whole_snapshots: bool
-    is_unlinked: bool
-    timed_snapshots: bool
-    trade_ids: bool
+    is_unlinked: bool = False
+    timed_snapshots: bool = True
+    trade_ids: bool = False
     rules: str
 
 
@@ -122,7 +123,6 @@ FEEDS = {
             Status.VERIFIED,
             own_snapshots=False,
             whole_snapshots=False,
-            is_unlinked=False,
             timed_snapshots=False,
             trade_ids=True,
             rules=_SPOT_DOCS,
@@ -137,8 +137,6 @@ FEEDS = {
             Status.VERIFIED,
             own_snapshots=False,
             whole_snapshots=False,
-            is_unlinked=False,
-            timed_snapshots=True,
             trade_ids=True,
             rules=_FUTURES_DOCS,
         ),
@@ -153,8 +151,6 @@ FEEDS = {
             own_snapshots=True,
             whole_snapshots=False,
             is_unlinked=True,
-            timed_snapshots=True,
-            trade_ids=False,
             rules="Crypto Lake documentation: data schema of book_delta_v2, book and trades",
         ),
         Feed(
@@ -167,9 +163,6 @@ FEEDS = {
             Status.UNVERIFIABLE,
             own_snapshots=True,
             whole_snapshots=False,
-            is_unlinked=False,
-            timed_snapshots=True,
-            trade_ids=False,
             rules="docs.tardis.dev: downloadable CSV files, incremental_book_L2",
         ),
         Feed(
@@ -182,9 +175,6 @@ FEEDS = {
             Status.CHECKED,
             own_snapshots=True,
             whole_snapshots=True,
-            is_unlinked=False,
-            timed_snapshots=True,
-            trade_ids=False,
             rules="Kraken WebSocket API v1: book, and How to calculate the checksum",
         ),
         Feed(
@@ -197,9 +187,6 @@ FEEDS = {
             Status.VERIFIED,
             own_snapshots=True,
             whole_snapshots=True,
-            is_unlinked=False,
-            timed_snapshots=True,
-            trade_ids=False,
             rules="OKX API v5: Order book channel, checksum and sequence ids; OKCoin API v3: depth_l2_tbt",
         ),
         Feed(
@@ -212,9 +199,6 @@ FEEDS = {
             Status.VERIFIED,
             own_snapshots=True,
             whole_snapshots=True,
-            is_unlinked=False,
-            timed_snapshots=True,
-            trade_ids=False,
             rules="Bybit API v5: Orderbook, process snapshot and delta",
         ),
         Feed(
@@ -227,9 +211,6 @@ FEEDS = {
             Status.VERIFIED,
             own_snapshots=True,
             whole_snapshots=True,
-            is_unlinked=False,
-            timed_snapshots=True,
-            trade_ids=False,
             rules="Coinbase Advanced Trade WebSocket: level2 channel, sequence numbers",
         ),
         Feed(
@@ -242,9 +223,6 @@ FEEDS = {
             Status.VERIFIED,
             own_snapshots=True,
             whole_snapshots=True,
-            is_unlinked=False,
-            timed_snapshots=True,
-            trade_ids=False,
             rules="Kraken Futures WebSocket: book",
         ),
         Feed(
@@ -257,8 +235,6 @@ FEEDS = {
             Status.VERIFIED,
             own_snapshots=True,
             whole_snapshots=True,
-            is_unlinked=False,
-            timed_snapshots=True,
             trade_ids=True,
             rules="Deribit API: subscription book.(instrument_name).(interval)",
         ),
@@ -272,9 +248,6 @@ FEEDS = {
             Status.CHECKED,
             own_snapshots=True,
             whole_snapshots=False,
-            is_unlinked=False,
-            timed_snapshots=True,
-            trade_ids=False,
             rules="Bitget WebSocket: depth channel, checksum",
         ),
         Feed(
@@ -287,9 +260,6 @@ FEEDS = {
             Status.VERIFIED,
             own_snapshots=False,
             whole_snapshots=False,
-            is_unlinked=False,
-            timed_snapshots=True,
-            trade_ids=False,
             rules="Gate WebSocket v4: order book update channel",
         ),
         Feed(
@@ -302,9 +272,6 @@ FEEDS = {
             Status.UNVERIFIABLE,
             own_snapshots=False,
             whole_snapshots=True,
-            is_unlinked=False,
-            timed_snapshots=True,
-            trade_ids=False,
             rules="Bitstamp WebSocket v2: live full order book (diff)",
         ),
         Feed(
@@ -317,9 +284,6 @@ FEEDS = {
             Status.UNVERIFIABLE,
             own_snapshots=True,
             whole_snapshots=True,
-            is_unlinked=False,
-            timed_snapshots=True,
-            trade_ids=False,
             rules="BitMEX WebSocket API: orderBookL2",
         ),
     )
@@ -329,6 +293,12 @@ FEEDS = {
 Exchange names are those of data vendors: BINANCE is Binance spot, BINANCE_FUTURES is USD-M futures and
 BINANCE_DELIVERY is COIN-M futures.
 """
+
+
+SOURCE_NAMES = tuple(dict.fromkeys(feed.source for feed in FEEDS.values()))
+"""Names of all sources, as users type them."""
+AUTO = "auto"
+"""Name that stands for the source that the content of each file shows."""
 
 
 def feed_of(source: str, exchange: str) -> Feed:

@@ -72,7 +72,7 @@ def ingest(
     """Read new raw files into messages and golden rows (independent data with which books are compared)."""
     settings = read_settings(config, warehouse=warehouse, master=master, jars=jars, chunk=chunk, log=log)
     with report_errors():
-        name, files = split_source(source, paths or [])
+        name, files = split_source(source, paths)
     run_and_exit(settings, as_json, [ingest_stage(name, files, replace, archive, validated)], validated)
 
 
@@ -174,7 +174,7 @@ def golden(
 
     settings = read_settings(config, warehouse=warehouse, master=master, jars=jars, log=log)
     with report_errors():
-        kind, files = split_source(source, paths or [])
+        kind, files = split_source(source, paths)
         recording = make_recording_settings(settings, kind if name is None else name)
     stages = [ingest_stage(kind, files, judged=False), reconstruct_stage(judged=False)]
     recorded = run_stages(recording, stages, judged=False)
@@ -239,7 +239,7 @@ def run(
     with report_errors():
         if (once and watch) or (settle is not None and not (once or watch)):
             raise SettingsError("run: pass at most one of --once and --watch; --settle needs one of them")
-        name, files = split_source(source, paths or [])
+        name, files = split_source(source, paths)
     settings = read_settings(
         config,
         warehouse=warehouse,

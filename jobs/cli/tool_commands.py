@@ -160,7 +160,7 @@ def inspect(
 
     problems = 0
     with report_errors():
-        name, files = split_source(source, paths or [])
+        name, files = split_source(source, paths)
         shown = []
         for inspection in inspect_files(files, name):
             problems += bool(inspection.problem)

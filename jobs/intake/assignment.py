@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from deltabook.jobs.intake.ledger import AUTO, RefusedFile
+from deltabook.jobs.intake.ledger import RefusedFile
+from deltabook.schemas.feeds import AUTO
 from deltabook.udfs.sources.common.file_source import BLANK, CONNECTION, HEADER, QUARANTINED, LineCounts
-from deltabook.udfs.sources.recognition import Recognition, recognize_file
+from deltabook.udfs.sources.recognition import recognize_file
 from deltabook.udfs.storage.raw_files import has_name_of_document
 
 _WITHOUT_MESSAGE = (BLANK, CONNECTION, HEADER)
@@ -76,8 +77,7 @@ def explain_nothing_taken(path: str, source: str, lines: LineCounts) -> str:
         return ""
     seen = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(_MOST_KINDS))
     text = f"0 of {lines.total():,} lines are messages that source {source} reads ({seen})"
-    found: Recognition = recognize_file(path)
+    found = recognize_file(path)
     if found.source and found.source != source:
         return f"{text}; the file looks like {found.source}"
-    is_packed = QUARANTINED in kinds and not found.source
-    return f"{text}; {found.reason}" if is_packed and found.reason else text
+    return f"{text}; {found.reason}" if QUARANTINED in kinds and found.reason else text

@@ -24,8 +24,6 @@ ARCHIVE_FOLDER = "_archive"
 """Folder of the warehouse that contains archived copies of raw files."""
 
 
-AUTO = "auto"
-"""Name that stands for the source that the content of each file shows."""
 EMPTY_FILE = "the file has no message"
 """Value of the column `reason` of a file that was read and has nothing to take."""
 

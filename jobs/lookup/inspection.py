@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from deltabook.jobs.console.formats import format_time
 from deltabook.jobs.intake.assignment import explain_nothing_taken
-from deltabook.jobs.intake.ledger import AUTO, find_files
-from deltabook.schemas.feeds import feed_of
+from deltabook.jobs.intake.ledger import find_files
+from deltabook.schemas.feeds import AUTO, feed_of
 from deltabook.schemas.names import NOT_GIVEN
 from deltabook.udfs.sources.common.file_source import TAKEN, LineCounts
 from deltabook.udfs.sources.recognition import Recognition, recognize_file

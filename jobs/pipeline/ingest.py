@@ -29,7 +29,6 @@ from deltabook.jobs.intake.instruments import (
     read_instruments,
 )
 from deltabook.jobs.intake.ledger import (
-    AUTO,
     EMPTY_FILE,
     FileBatch,
     RefusedFile,
@@ -46,6 +45,7 @@ from deltabook.jobs.tables.stored import CHUNK_KEY_COLUMNS, ChunkKey
 from deltabook.jobs.warehouse.run import Run
 from deltabook.jobs.warehouse.tasks import GroupedWork
 from deltabook.jobs.warehouse.warehouse import Warehouse
+from deltabook.schemas.feeds import AUTO
 from deltabook.schemas.frames import ADDED, EVENT_REFERENCES, OTHER_REFERENCES
 from deltabook.schemas.names import EventType
 from deltabook.schemas.rows import EventReference, InstrumentRow, LedgerRow, OtherReference, SurveyRow

@@ -19,7 +19,6 @@ from pathlib import Path
 import msgspec
 
 from deltabook.jobs.intake.ledger import (
-    AUTO,
     RefusedFile,
     classify_files,
     describe_missing_paths,
@@ -27,6 +26,7 @@ from deltabook.jobs.intake.ledger import (
 )
 from deltabook.jobs.tables.published import published_versions
 from deltabook.jobs.tables.stored import TableReader
+from deltabook.schemas.feeds import AUTO
 from deltabook.schemas.names import NANOSECONDS_PER_SECOND
 from deltabook.schemas.rows import LedgerRow
 from deltabook.udfs.storage.object_store import move_file, read_file

@@ -32,7 +32,7 @@ from deltabook.jobs.process.interruptions import Interrupted, is_interrupted
 from deltabook.jobs.runtime.jvm_output import drop
 from deltabook.jobs.runtime.settings import Settings, load_settings
 from deltabook.schemas.errors import SettingsError
-from deltabook.schemas.feeds import FEEDS
+from deltabook.schemas.feeds import AUTO, SOURCE_NAMES
 from deltabook.udfs.storage.object_store import check_reachable
 
 if TYPE_CHECKING:  # these modules import Spark, which commands load only when they need it
@@ -41,6 +41,8 @@ if TYPE_CHECKING:  # these modules import Spark, which commands load only when t
     from deltabook.jobs.warehouse.run import Run
     from deltabook.jobs.warehouse.warehouse import Warehouse
 
+_SOURCES = (AUTO, *SOURCE_NAMES)
+"""What a command accepts as its source."""
 EXPECTATION_FAILED, REFUSED = 1, 3
 """Exit statuses: an expectation of a suite failed; a raw file was refused."""
 REPORT = "report.html"
@@ -130,14 +132,14 @@ def ingest_stage(
     return Stage("ingest", work)
 
 
-def split_source(first: str, paths: Sequence[Path]) -> tuple[str, list[Path]]:
+def split_source(first: str, paths: Sequence[Path] | None) -> tuple[str, list[Path]]:
     """Return the source and the paths of a command line, whose source may be left out.
 
     Parameters
     ----------
     first : str
         Name of a source, `auto`, or a path.
-    paths : sequence of Path
+    paths : sequence of Path, optional
         The other paths.
 
     Raises
@@ -145,12 +147,11 @@ def split_source(first: str, paths: Sequence[Path]) -> tuple[str, list[Path]]:
     SettingsError
         If `first` is neither a source nor a path that exists, or if there are no paths.
     """
-    names = ("auto", *dict.fromkeys(feed.source for feed in FEEDS.values()))
-    is_source = first in names
+    is_source, paths = first in _SOURCES, paths or ()
     if not is_source and Path(first).exists():
-        return "auto", [Path(first), *paths]
+        return AUTO, [Path(first), *paths]
     if not is_source:
-        expected = f"expected one of {', '.join(names)}, or a path"
+        expected = f"expected one of {', '.join(_SOURCES)}, or a path"
         raise SettingsError(f"{first!r} is neither a source nor a path: {expected}")
     if not paths:
         raise SettingsError(f"no paths: pass the files and folders that source {first} is to read")
@@ -170,10 +171,8 @@ def require_source(name: str) -> None:
     SettingsError
         If no source has the name `name`. The message lists the sources.
     """
-    from deltabook.udfs.sources.registry import SOURCES
-
-    if name != "auto" and name not in SOURCES:
-        raise SettingsError(f"source {name!r}: expected one of {', '.join(('auto', *SOURCES))}")
+    if name not in _SOURCES:
+        raise SettingsError(f"source {name!r}: expected one of {', '.join(_SOURCES)}")
 
 
 def reconstruct_stage(judged: bool = True) -> Stage:
