@@ -29,7 +29,7 @@ from deltabook.schemas.rows import LedgerRow
 from deltabook.schemas.tables import EVENTS, FILES, both
 from deltabook.udfs.sources.common.documents import one_message_per_line
 from deltabook.udfs.sources.common.file_source import line_blocks
-from deltabook.udfs.storage.containers import open_file, split_member
+from deltabook.udfs.storage.containers import is_parquet, open_file
 from deltabook.udfs.storage.locations import is_remote
 from deltabook.udfs.storage.object_store import copy_file
 from deltabook.udfs.storage.raw_files import has_content
@@ -166,11 +166,9 @@ def _is_table(path: str, source: str) -> bool:
 
 def _read_lines(path: str, row: int, rows: int) -> list[bytes]:
     """Return `rows` rows of a file from row number `row` on (counted from 1). Parquet rows become JSON."""
-    stored, member = split_member(path)
-    with Path(stored).open("rb") as raw:
-        if raw.read(4) == b"PAR1" and not member:
-            table = pq.ParquetFile(path).read().slice(row - 1, rows)
-            return [json.dumps(record, default=str).encode() for record in table.to_pylist()]
+    if is_parquet(path):
+        table = pq.ParquetFile(path).read().slice(row - 1, rows)
+        return [json.dumps(record, default=str).encode() for record in table.to_pylist()]
     with open_file(path) as stream:
         blocks = one_message_per_line(line_blocks(stream))
         lines = (line for block in blocks for line in block.splitlines())

@@ -10,7 +10,6 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,7 +20,7 @@ from deltabook.udfs.sources.binance.depth_csv import is_depth_csv
 from deltabook.udfs.sources.common.documents import is_by_lines, one_message_per_line
 from deltabook.udfs.sources.common.envelopes import Line, describe_envelope, split_line
 from deltabook.udfs.sources.registry import SOURCES
-from deltabook.udfs.storage.containers import UNREADABLE, describe_container, open_file, split_member
+from deltabook.udfs.storage.containers import UNREADABLE, describe_container, is_parquet, open_file
 from deltabook.udfs.storage.raw_files import has_name_of_document
 
 _MOST_BYTES = 1 << 20
@@ -80,7 +79,7 @@ def recognize_file(path: str) -> Recognition:
     """
     is_document = has_name_of_document(path)
     try:
-        if _is_parquet(path):
+        if is_parquet(path):
             return _recognize_parquet(path)
         container = describe_container(path)
         with open_file(path) as stream:
@@ -96,12 +95,6 @@ def recognize_file(path: str) -> Recognition:
         return Recognition("binance", container, "T_DEPTH table", Counter(binance=1), 1)
     found = replace(_recognize_messages(head), container=container)
     return found if found.source else replace(found, is_document=is_document)
-
-
-def _is_parquet(path: str) -> bool:
-    stored, member = split_member(path)
-    with Path(stored).open("rb") as stream:
-        return not member and stream.read(4) == b"PAR1"
 
 
 def _recognize_parquet(path: str) -> Recognition:

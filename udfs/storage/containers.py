@@ -20,6 +20,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
@@ -41,14 +42,13 @@ UNREADABLE = (
 """Errors that say that a container is damaged."""
 
 _ZIP, _TAR = "zip", "tar"
+_ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 _MAGIC = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
     b"\xfd7zXZ\x00": "xz",
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\x04\x22\x4d\x18": "lz4",
-    b"PK\x03\x04": _ZIP,
-    b"PK\x05\x06": _ZIP,
 }
 _FOREIGN = {
     b"7z\xbc\xaf\x27\x1c": "compressed with 7z",
@@ -84,6 +84,19 @@ def split_member(path: str) -> tuple[str, str]:
     return (stored, member) if separator and member else (path, "")
 
 
+def is_parquet(path: str) -> bool:
+    """Return whether a raw file is a Parquet file of its own.
+
+    Parameters
+    ----------
+    path : str
+        Path of a raw file.
+    """
+    stored, member = split_member(path)
+    with Path(stored).open("rb") as stream:
+        return not member and stream.read(4) == b"PAR1"
+
+
 def describe_container(path: str) -> str:
     """Return what a raw file is wrapped in, such as ``gzip`` or ``tar.zstd``; empty for a plain file.
 
@@ -94,11 +107,11 @@ def describe_container(path: str) -> str:
     """
     with ExitStack() as opened:
         stored, member = split_member(path)
-        stream, names = _decompress(_open_stored(stored, opened), opened)
-        kind = _archive_kind(stream)
+        names = _decompress(_open_stored(stored, opened), opened)[1]
+        kind, files = _look_into(stored)
         if kind:
             names.insert(0, kind)
-            if member or len(_list_files(stream, kind)) == 1:
+            if member or len(files) == 1:
                 names += _decompress(_open_member(stored, member, opened), opened)[1]
         return ".".join(names)
 
@@ -119,10 +132,7 @@ def list_members(path: str) -> list[str]:
         Sorted paths; empty if the file is no archive, has one file only, or cannot be read.
     """
     try:
-        with ExitStack() as opened:
-            stream, _ = _decompress(_open_stored(path, opened), opened)
-            kind = _archive_kind(stream)
-            names = _list_files(stream, kind) if kind else []
+        _, names = _look_into(path)
     except (*UNREADABLE, InputError):
         return []  # the source that reads the file reports the error
     return [f"{path}{SEPARATOR}{name}" for name in sorted(names)] if len(names) > 1 else []
@@ -211,7 +221,25 @@ def _archive_kind(stream: IO[bytes]) -> str:
     start = _peek(stream)
     if start[_TAR_MARK] == b"ustar":
         return _TAR
-    return _ZIP if start.startswith((b"PK\x03\x04", b"PK\x05\x06")) else ""
+    return _ZIP if start.startswith(_ZIP_MAGIC) else ""
+
+
+def _look_into(path: str) -> tuple[str, list[str]]:
+    """Return the kind of an archive, and the names of its files that may be raw files; empty if it is none.
+
+    A compressed tar is unpacked to list it, so the last results are kept.
+    """
+    stat = Path(path).stat()
+    return _list_archive(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=64)
+def _list_archive(path: str, _modified: int, _size: int) -> tuple[str, list[str]]:
+    """Return what `_look_into` returns; time and size of the file tell its versions apart."""
+    with ExitStack() as opened:
+        stream, _ = _decompress(_open_stored(path, opened), opened)
+        kind = _archive_kind(stream)
+        return kind, _list_files(stream, kind) if kind else []
 
 
 def _list_files(stream: IO[bytes], kind: str) -> list[str]:
@@ -230,8 +258,7 @@ def _open_member(stored: str, member: str, opened: ExitStack) -> IO[bytes]:
     stream, _ = _decompress(_open_stored(stored, opened), opened)
     kind = _archive_kind(stream)
     if not member:
-        listed = _decompress(_open_stored(stored, opened), opened)[0]
-        names = _list_files(listed, kind)
+        names = _look_into(stored)[1]
         if len(names) != 1:
             found = f"expected one file in the {kind}, found {len(names)}"
             raise InputError(f"{found}. Unpack the {kind} and pass its files")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,7 +15,7 @@ from deltabook.udfs.storage.object_store import copy_file, open_input
 
 _BLOCK_BYTES = 1 << 20
 _DOCUMENTS = (".md", ".rst", ".html", ".pdf", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".ico")
-_DOCUMENT_NAMES = ("readme", "license", "copying", "changelog", "notice", "provenance", "license.")
+_DOCUMENT_NAMES = ("readme", "license", "copying", "changelog", "notice", "provenance")
 PARTIAL_SUFFIXES = (".tmp", ".part", ".partial")
 """Endings of incomplete files. A recorder renames such a file when the file is complete."""
 
@@ -66,13 +65,14 @@ def _is_skipped(relative: Path, folder: Path) -> bool:
 
 def hash_file(file: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hex; a file of an archive counts as it is stored."""
-    with ExitStack() as opened:
-        if split_member(str(file))[1]:
-            content, digest = opened.enter_context(open_member(str(file))), hashlib.sha256()
-            while data := content.read(_BLOCK_BYTES):
-                digest.update(data)
-            return digest.hexdigest()
-        return hashlib.file_digest(opened.enter_context(open_input(file)), "sha256").hexdigest()
+    if not split_member(str(file))[1]:
+        with open_input(file) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    with open_member(str(file)) as content:
+        while data := content.read(_BLOCK_BYTES):
+            digest.update(data)
+    return digest.hexdigest()
 
 
 def get_stored_file(file: Path) -> Path:
