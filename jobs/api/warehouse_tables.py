@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from deltabook.jobs.tables.instrument_lookup import find_instruments
+from deltabook.jobs.tables.instrument_lookup import find_instrument
 from deltabook.jobs.tables.published import require_published
 from deltabook.jobs.tables.stored import TableReader
-from deltabook.schemas.errors import WarehouseError
 from deltabook.schemas.rows import InstrumentRow
 from deltabook.schemas.tables import INSTRUMENTS
 from deltabook.udfs.storage.locations import parse_location
@@ -350,15 +349,7 @@ class WarehouseTables:
 
     def _instrument(self, symbol: str, exchange: str | None) -> InstrumentRow:
         """Return a symbol's row of `instruments`; raise an error if several exchanges list the symbol."""
-        rows = find_instruments(self.path, symbol, exchange)
-        if len(symbols := sorted({row["symbol"] for row in rows})) > 1:
-            raise WarehouseError(f"{symbol} may be {' or '.join(symbols)}: name one of them")
-        if len(rows) > 1:
-            venues = sorted(row["exchange"] for row in rows)
-            raise WarehouseError(
-                f"{symbol} is listed on {', '.join(venues)}: choose one, such as exchange={venues[0]!r}"
-            )
-        return rows[0]
+        return find_instrument(self.path, symbol, exchange, "exchange={!r}")
 
     def _select(
         self,

@@ -87,7 +87,9 @@ def resolve_symbol(warehouse: Path, symbol: str, exchange: str | None = None) ->
     return symbols.pop() if len(symbols) == 1 else symbol
 
 
-def find_instrument(warehouse: Path, symbol: str, exchange: str | None = None) -> InstrumentRow:
+def find_instrument(
+    warehouse: Path, symbol: str, exchange: str | None = None, option: str = "--exchange {}"
+) -> InstrumentRow:
     """Return the published instrument with a symbol, which must be the only one.
 
     Parameters
@@ -98,6 +100,8 @@ def find_instrument(warehouse: Path, symbol: str, exchange: str | None = None) -
         Symbol as the tables spell it, such as BTC-USDT.
     exchange : str, optional
         Exchange of the instrument. It is required if several exchanges list the symbol.
+    option : str
+        How the caller passes an exchange, for the error message; {} stands for the exchange.
 
     Returns
     -------
@@ -115,6 +119,6 @@ def find_instrument(warehouse: Path, symbol: str, exchange: str | None = None) -
             raise WarehouseError(f"{symbol} may be {' or '.join(symbols)}: name one of them")
         exchanges = sorted(row["exchange"] for row in matches)
         raise WarehouseError(
-            f"{symbol} is listed on {', '.join(exchanges)}: choose one, such as --exchange {exchanges[0]}"
+            f"{symbol} is listed on {', '.join(exchanges)}: choose one, such as {option.format(exchanges[0])}"
         )
     return matches[0]
