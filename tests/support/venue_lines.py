@@ -1,8 +1,15 @@
-"""A few lines of each venue's feed: a snapshot, an update that deletes a level, and a trade, as text."""
+"""A few lines of each venue's feed: a snapshot, an update that deletes a level, and a trade. Reads lines."""
 
 from __future__ import annotations
 
+import io
 import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from deltabook.schemas.frames import RECORDS
+from deltabook.udfs.sources.common.file_source import FileSource
 
 _TIME = 1723161255208
 
@@ -251,3 +258,18 @@ VENUE_LINES: dict[str, list[bytes]] = {
     ],
 }
 """{name of a source: lines of a file}. After the lines, the book has one bid of 1 at price 1, and no ask."""
+
+
+def read_counted(
+    source: type[FileSource], lines: Sequence[bytes], path: str = "capture"
+) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """Return the records of a file that has these lines, and its lines by kind."""
+    batches = source({}).parse(io.BytesIO(b"\n".join(lines)), path)
+    records: list[dict[str, Any]] = []
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration as end:
+            return records, end.value
+        assert batch.schema == RECORDS.arrow
+        records += batch.to_pylist()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import zlib
 from collections import Counter
@@ -12,9 +11,9 @@ from typing import Any
 
 import pytest
 from test_rebuilder_feeds import rebuilt, totals
+from venue_lines import read_counted
 
 from deltabook.schemas.errors import InputError
-from deltabook.schemas.frames import RECORDS
 from deltabook.udfs.sources.bitget import BitgetSource, instrument
 from deltabook.udfs.sources.common.message_fields import hash_id
 from deltabook.udfs.sources.common.records import EMPTY_RECORD
@@ -35,14 +34,7 @@ UPDATE = message("books", ENTRY | {"bids": [], "asks": [["113.50", "0"]]}, actio
 
 
 def read_with_counts(*lines: bytes, path: str = "BITGET.ws.2.0") -> tuple[list[dict[str, Any]], Counter]:
-    parsing, records = BitgetSource({}).parse(io.BytesIO(b"\n".join(lines)), path), []
-    while True:
-        try:
-            batch = next(parsing)
-        except StopIteration as end:
-            return records, end.value
-        assert batch.schema == RECORDS.arrow
-        records += batch.to_pylist()
+    return read_counted(BitgetSource, lines, path)
 
 
 def read(*lines: bytes) -> list[dict[str, Any]]:

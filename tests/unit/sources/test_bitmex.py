@@ -12,10 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from events import in_first_epoch
+from venue_lines import read_counted
 
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.feeds import FEEDS
-from deltabook.schemas.frames import FLAT_EVENTS, RECORDS
+from deltabook.schemas.frames import FLAT_EVENTS
 from deltabook.schemas.names import HOUR
 from deltabook.udfs.ordering.feed_order import order_chunk
 from deltabook.udfs.sources.bitmex import BitmexSource, symbol_of
@@ -52,14 +53,7 @@ TRADE |= {"tickDirection": "PlusTick", "trdMatchID": "6e70bebe-235e-08a6"}
 
 
 def read_with_counts(*lines: bytes, path: str = "BITMEX.ws.1.0") -> tuple[list[dict[str, Any]], Counter]:
-    parsing, records = BitmexSource({}).parse(io.BytesIO(b"\n".join(lines)), path), []
-    while True:
-        try:
-            batch = next(parsing)
-        except StopIteration as end:
-            return records, end.value
-        assert batch.schema == RECORDS.arrow
-        records += batch.to_pylist()
+    return read_counted(BitmexSource, lines, path)
 
 
 def read(*lines: bytes) -> list[dict[str, Any]]:

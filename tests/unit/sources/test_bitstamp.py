@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections import Counter
 from itertools import pairwise
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from venue_lines import read_counted
 
 from deltabook.schemas.feeds import FEEDS
 from deltabook.schemas.frames import RECORDS
@@ -62,20 +62,12 @@ def trade(**fields: Any) -> bytes:
     return message("live_trades_ethusd", TRADE | fields, "trade")
 
 
-def read_counted(*lines: bytes) -> tuple[list[dict[str, Any]], Counter[str]]:
-    batches = BitstampSource({}).parse(io.BytesIO(b"\n".join(lines)), "capture")
-    records = []
-    while True:
-        try:
-            batch = next(batches)
-        except StopIteration as end:
-            return records, end.value
-        assert batch.schema == RECORDS.arrow
-        records += batch.to_pylist()
+def read_with_counts(*lines: bytes) -> tuple[list[dict[str, Any]], Counter[str]]:
+    return read_counted(BitstampSource, lines)
 
 
 def read(*lines: bytes) -> list[dict[str, Any]]:
-    return read_counted(*lines)[0]
+    return read_with_counts(*lines)[0]
 
 
 def only(record: dict[str, Any], *names: str) -> tuple[Any, ...]:
@@ -123,7 +115,7 @@ def test_names_of_pairs(pair, symbol):
 )
 def test_other_lines_are_counted_by_their_kind(line, kind):
     line = line.replace(b'"channel": "live_orders_ethusd", "event": "data"', b'"event": "order_created"')
-    records, lines = read_counted(line, diff())
+    records, lines = read_with_counts(line, diff())
     assert len(records) == 1
     assert lines == {kind: 1, "taken": 1}
 
@@ -146,7 +138,7 @@ BAD = {
 
 @pytest.mark.parametrize(("line", "reason"), BAD.values(), ids=BAD.keys())
 def test_a_bad_line_goes_to_quarantine_and_the_next_is_read(line, reason):
-    records, lines = read_counted(diff(), line, diff())
+    records, lines = read_with_counts(diff(), line, diff())
     bad = records[1]
     assert only(bad, "record", "source_row", "raw") == ("quarantine", 2, line)
     assert reason in bad["reason"] and bad["reason"]
@@ -220,7 +212,7 @@ def test_a_damaged_line_makes_the_book_suspect_until_the_next_snapshot():
 @pytest.mark.real_data
 def test_a_real_capture_gives_the_counts_of_an_independent_reader(real_data: Path):
     names = ("BITSTAMP.ws.1.0", "BITSTAMP.http.0.0")
-    files = [read_counted(*(real_data / "venues" / name).read_bytes().splitlines()) for name in names]
+    files = [read_with_counts(*(real_data / "venues" / name).read_bytes().splitlines()) for name in names]
     assert files[0][1] == {"taken": 717 + 10, "other: answer": 20, "connection": 21}
     assert files[1][1] == {"taken": 10}
     rows = files[0][0] + files[1][0]

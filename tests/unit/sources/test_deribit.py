@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections import Counter
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Any
 
 import pytest
 from test_rebuilder_feeds import rebuilt, totals
+from venue_lines import read_counted
 
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.feeds import FEEDS
-from deltabook.schemas.frames import RECORDS
 from deltabook.udfs.sources.common.message_fields import hash_id
 from deltabook.udfs.sources.common.records import EMPTY_RECORD
 from deltabook.udfs.sources.deribit import DeribitSource, symbol_of
@@ -48,14 +47,7 @@ TRADE |= {"price": 32180.5, "amount": 40.0, "direction": "sell", "tick_direction
 
 
 def read_with_counts(*lines: bytes, path: str = "DERIBIT.ws.1.0") -> tuple[list[dict[str, Any]], Counter]:
-    parsing, records = DeribitSource({}).parse(io.BytesIO(b"\n".join(lines)), path), []
-    while True:
-        try:
-            batch = next(parsing)
-        except StopIteration as end:
-            return records, end.value
-        assert batch.schema == RECORDS.arrow
-        records += batch.to_pylist()
+    return read_counted(DeribitSource, lines, path)
 
 
 def read(*lines: bytes) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections import Counter
 from itertools import pairwise
@@ -11,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from venue_lines import read_counted
 
 from deltabook.schemas.errors import InputError
 from deltabook.schemas.feeds import FEEDS
-from deltabook.schemas.frames import RECORDS
 from deltabook.schemas.names import Status
 from deltabook.udfs.orderbook.continuity import APPLY, RESET, UpdateIds, check_updates, initial_state
 from deltabook.udfs.sources.common.records import EMPTY_RECORD
@@ -45,20 +44,12 @@ def response(url: bytes, book: Any) -> bytes:
     return url + b" -> 1684930166.5: " + json.dumps(book).encode()
 
 
-def read_counted(*lines: bytes) -> tuple[list[dict[str, Any]], Counter[str]]:
-    batches = GateSource({}).parse(io.BytesIO(b"\n".join(lines)), "capture")
-    records = []
-    while True:
-        try:
-            batch = next(batches)
-        except StopIteration as end:
-            return records, end.value
-        assert batch.schema == RECORDS.arrow
-        records += batch.to_pylist()
+def read_with_counts(*lines: bytes) -> tuple[list[dict[str, Any]], Counter[str]]:
+    return read_counted(GateSource, lines)
 
 
 def read(*lines: bytes) -> list[dict[str, Any]]:
-    return read_counted(*lines)[0]
+    return read_with_counts(*lines)[0]
 
 
 def only(record: dict[str, Any], *names: str) -> tuple[Any, ...]:
@@ -178,7 +169,7 @@ def test_a_hostile_name_is_refused():
     ],
 )
 def test_other_lines_are_counted_by_their_kind(line, kind):
-    records, lines = read_counted(line, message("futures.book_ticker", TICKER))
+    records, lines = read_with_counts(line, message("futures.book_ticker", TICKER))
     assert len(records) == 1
     assert lines == {kind: 1, "taken": 1}
 
@@ -216,7 +207,7 @@ BAD = {
 
 @pytest.mark.parametrize(("line", "reason"), BAD.values(), ids=BAD.keys())
 def test_a_bad_line_goes_to_quarantine_and_the_next_is_read(line, reason):
-    (first, bad, good), lines = read_counted(diff(), line, diff())
+    (first, bad, good), lines = read_with_counts(diff(), line, diff())
     assert first["record"] == "book_update"
     assert only(bad, "record", "source_row", "raw") == ("quarantine", 2, line)
     assert reason in bad["reason"] and bad["reason"]
@@ -250,7 +241,7 @@ def scaled(row: dict[str, Any], side: str) -> list[tuple[int, int]]:
 @pytest.mark.real_data
 def test_ids_connect_and_every_ticker_of_a_real_capture_equals_the_book(real_data: Path):
     names = ("GATEIO_FUTURES.ws.1.0", "GATEIO_FUTURES.http.0.0")
-    files = [read_counted(*(real_data / "venues" / name).read_bytes().splitlines()) for name in names]
+    files = [read_with_counts(*(real_data / "venues" / name).read_bytes().splitlines()) for name in names]
     stream, answers = files[0][1], files[1][1]
     assert stream == {
         "taken": 352 + 75,
