@@ -392,8 +392,8 @@ def describe_raw_files(inputs: ReportInputs) -> RawFilesPart:
     kinds: Counter[str] = Counter()
     for row in inputs.stored.rows(FILE_LINES, "kind", "lines"):
         kinds[row["kind"]] += row["lines"]
-    refused = [
-        cast(RefusedRow, {name: row[name] for name in RefusedRow.__annotations__})  # type: ignore[literal-required]
+    refused: list[RefusedRow] = [
+        {"path": row["path"], "source": row["source"], "reason": row["reason"]}
         for row in sorted(ledger, key=lambda row: row["path"])
         if row["state"] == "failed"
     ]

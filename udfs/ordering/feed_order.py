@@ -136,12 +136,12 @@ def sort_keys(events: pa.Table, feed: Feed) -> list[NDArray[np.int64]]:
     feed : Feed
         Rules of the feed.
     """
-    column = {name: to_numpy(events[name]).astype(np.int64) for name in (*_IDS, "received")}
-    if feed.continuity is Continuity.NONE:
+    has_ids = feed.continuity is not Continuity.NONE
+    names = _IDS if has_ids else ("epoch", "sequence", "received")
+    columns = [to_numpy(events[name]).astype(np.int64) for name in names]
+    if not has_ids:
         # Messages of one time, such as two snapshots, are sorted by receive time, unless the clock fell.
-        columns = [column["epoch"], column["sequence"], np.maximum(column["received"], column["sequence"])]
-    else:
-        columns = [column[name] for name in _IDS]
+        columns[2] = np.maximum(columns[2], columns[1])
     if not feed.trade_ids:
         trade_ids = to_numpy(events["trade_id"])
         columns.append(np.where(trade_ids < _LEAST_DIGEST, trade_ids, NOT_GIVEN))

@@ -87,7 +87,8 @@ def split_pair(concatenated: str, quote: str = "") -> str:
     ]
     if not pairs:
         return concatenated
-    # ADAEUR ends with AEUR and with EUR. ADA is an asset, AD is none.
+    # A symbol may end with two quote assets, such as ADAEUR with AEUR and with EUR. The pair whose base is a
+    # known asset is meant: ADA is one, AD is not.
     known = [(base, quoted) for base, quoted in pairs if base in ASSETS and _is_market(base, quoted)]
     base, quoted = (known or pairs)[0]
     return f"{canonical_asset(base)}-{canonical_asset(quoted)}"
