@@ -121,7 +121,9 @@ def test_commands_that_need_spark_name_the_extra(
     wheel: Path, warehouse: Path, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     program = WITHOUT_SPARK.format(packages=SPARK) + "from deltabook.jobs.cli.program import main; main()"
-    words = [word.format(warehouse) for word in arguments]
+    (tmp_path / "captures").mkdir()
+    (tmp_path / "captures/btcusdt.json").write_text("{}\n")
+    words = [word.format(tmp_path / "captures") for word in arguments]
     command = [sys.executable, "-c", program, *words, "--warehouse", warehouse]
     done = run(command, tmp_path, PYTHONPATH=str(wheel))
     assert (done.returncode, done.stdout) == (2, "")
